@@ -3,16 +3,15 @@
  * documents it, the client is typed by it. A handler is synchronous and deterministic, and rejects before it changes anything.
  */
 import type {
-  CommandSpec,
   Commands,
   InferReply,
   KindInterface,
   Queries,
   QuerySpec,
-  Topics,
   TopicSpec,
+  Topics,
 } from '../protocol/interface.ts';
-import type { Fields, InferFields } from '../protocol/schema.ts';
+import { choice, type Fields, type InferFields, int, text } from '../protocol/schema.ts';
 
 /** A keyed, ordered collection of an actor. Rows expire `expireAfter` milliseconds (log time) after they were last put. */
 export type TableSpec = { readonly key: Fields; readonly row: Fields; readonly expireAfter?: number };
@@ -108,12 +107,18 @@ export type Context<T extends Topics = Topics, B extends Tables = Tables> = {
   /** Asks to receive `command` (role `system`) at `atMs` of log time or soon after. The same name replaces the earlier wish. */
   setTimer(name: string, atMs: number, command: string, fields: object): void;
   clearTimer(name: string): void;
-  /** Asks a worker for a webhook; its outcome comes back as `result` {id, outcome, status, body} (see EFFECT_RESULT). */
+  /** Asks a worker for a webhook; its outcome comes back as `result` {id, outcome, status, body} (see WEBHOOK_RESULT). */
   webhook(request: WebhookRequest, result: string): string;
 };
 
-/** The fields that a command named as an effect's result must have. */
-export type EffectOutcome = 'done' | 'failed';
+/** The fields of a command that takes the result of a webhook. `failed`: given up after the last attempt (a dead letter). */
+export const WEBHOOK_RESULT = {
+  id: text(26),
+  outcome: choice('done', 'failed'),
+  status: int(0, 599),
+  body: text(4_096),
+  attempts: int(0, 100),
+};
 
 export type Snapshot<State> = {
   readonly version: number;
@@ -151,7 +156,11 @@ export type Definition<
     ) => InferFields<C[N]['reply']> | Rejection;
   };
   readonly answer?: {
-    readonly [N in keyof Q]: (state: State, fields: InferFields<Q[N]['fields']>, ctx: ReadContext<B>) => InferReply<Q[N]['reply']>;
+    readonly [N in keyof Q]: (
+      state: State,
+      fields: InferFields<Q[N]['fields']>,
+      ctx: ReadContext<B>,
+    ) => InferReply<Q[N]['reply']>;
   };
   readonly snapshot: Snapshot<State>;
 };
@@ -221,7 +230,8 @@ function checkNames(definition: ActorDefinition): void {
   if (!KIND.test(kind)) throw new TypeError(`kind "${kind}": lower case letters, digits and _ only, at most 32`);
   if (!GROUP.test(group)) throw new TypeError(`${kind}: group "${group}" is not a name of a group`);
   for (const names of [commands, queries, topics, tables]) {
-    for (const name of Object.keys(names)) if (!NAME.test(name)) throw new TypeError(`${kind}: "${name}" is not a name`);
+    for (const name of Object.keys(names))
+      if (!NAME.test(name)) throw new TypeError(`${kind}: "${name}" is not a name`);
   }
   for (const name of Object.keys(commands)) if (!handle[name]) throw new TypeError(`${kind}: no handler for "${name}"`);
   for (const name of Object.keys(queries)) if (!answer[name]) throw new TypeError(`${kind}: no answer for "${name}"`);
@@ -245,7 +255,8 @@ function checkTopics({ kind, topics, tables, queries }: ActorDefinition): void {
     }
     const table = tables[topic.table];
     if (!table) throw new TypeError(`${kind}: topic "${name}" names no table by "${topic.table}"`);
-    if (!isOffsetKey(table.key)) throw new TypeError(`${kind}: table "${topic.table}" needs the key { offset: int(...) }`);
+    if (!isOffsetKey(table.key))
+      throw new TypeError(`${kind}: table "${topic.table}" needs the key { offset: int(...) }`);
   }
 }
 
@@ -255,5 +266,3 @@ export function commandId(name: string): number {
   for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193) >>> 0;
   return hash;
 }
-
-export type { CommandSpec, QuerySpec };

@@ -33,9 +33,13 @@ export const ERRORS = {
   unknown_topic: entry(404, 'The kind has no such topic.'),
   not_found: entry(404, 'There is nothing at this address.'),
   method_not_allowed: entry(405, 'The address does not know this method.'),
-  session_expired: entry(409, 'The session is older than the server remembers: the command was not executed now; begin a new session.'),
+  session_expired: entry(
+    409,
+    'The session is older than the server remembers: the command was not executed now; begin a new session.',
+  ),
   sequence_passed: entry(409, 'The command number is below the numbers already answered.'),
   payload_too_large: entry(413, 'The payload is larger than the limit.'),
+  unsupported_media_type: entry(415, 'The body must be application/json.'),
   idempotency_mismatch: entry(422, 'The Idempotency-Key was used before with another body.'),
   rejected: entry(422, 'The actor refused the command.'),
   rate_limited: entry(429, 'Too many requests: slow down.', true),
@@ -85,4 +89,9 @@ export class ProtocolError extends Error {
     this.code = code;
     this.field = field;
   }
+}
+
+/** Whether an error is a ProtocolError, of one name if given. */
+export function isProtocolError(error: unknown, code?: ErrorName): error is ProtocolError {
+  return error instanceof ProtocolError && (code === undefined || error.code === code);
 }

@@ -26,7 +26,12 @@ export type QuerySpec = {
 
 /** A lossy topic names its snapshot query (one without required fields); a lossless one names its table. */
 export type TopicSpec =
-  | { readonly roles?: readonly Role[]; readonly event: Field | Fields; readonly lossy: string; readonly about?: string }
+  | {
+      readonly roles?: readonly Role[];
+      readonly event: Field | Fields;
+      readonly lossy: string;
+      readonly about?: string;
+    }
   | { readonly roles?: readonly Role[]; readonly table: string; readonly about?: string };
 
 export type Commands = { readonly [name: string]: CommandSpec };
@@ -45,7 +50,11 @@ export type KindInterface = {
 };
 
 /** A value described by one field or by a set of fields. */
-export type InferReply<R extends Field | Fields> = R extends Field ? Infer<R> : R extends Fields ? InferFields<R> : never;
+export type InferReply<R extends Field | Fields> = R extends Field
+  ? Infer<R>
+  : R extends Fields
+    ? InferFields<R>
+    : never;
 
 /** Whether a description is one field (it has a textual `type`) or a set of fields. */
 export function isField(description: Field | Fields): description is Field {

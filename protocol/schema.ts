@@ -34,8 +34,10 @@ export type Field =
 /** The fields of a command, reply, event, row or nested record, in wire order. New ones are appended, as optional. */
 export type Fields = { readonly [name: string]: Field };
 
-/** The static type of a field's value. */
-export type Infer<F extends Field> = F extends { type: 'int' }
+/** The static type of a field's value; `unknown` where the field itself is not known statically. */
+export type Infer<F extends Field> = Field extends F ? unknown : InferKnown<F>;
+
+type InferKnown<F extends Field> = F extends { type: 'int' }
   ? number
   : F extends { type: 'bool' }
     ? boolean
@@ -60,11 +62,13 @@ type OptionalNames<S extends Fields> = { [N in keyof S]: S[N] extends { type: 'o
 type Flatten<T> = { [N in keyof T]: T[N] };
 
 /** The static type of a set of fields: optional fields may be left out. */
-export type InferFields<S extends Fields> = Flatten<
-  { -readonly [N in Exclude<keyof S, OptionalNames<S>>]: Infer<S[N]> } & {
-    -readonly [N in OptionalNames<S>]?: Infer<S[N]>;
-  }
->;
+export type InferFields<S extends Fields> = string extends keyof S
+  ? { [name: string]: unknown }
+  : Flatten<
+      { -readonly [N in Exclude<keyof S, OptionalNames<S>>]: Infer<S[N]> } & {
+        -readonly [N in OptionalNames<S>]?: Infer<S[N]>;
+      }
+    >;
 
 /** An integer with both bounds, within the safe integers. */
 export function int(min: number, max: number): IntField {
@@ -122,9 +126,7 @@ export function record<const S extends Fields>(fields: S): RecordField<S> {
   return { type: 'record', fields };
 }
 
-export const seconds = (count: number): number => count * 1_000;
-export const minutes = (count: number): number => count * 60_000;
-export const hours = (count: number): number => count * 3_600_000;
+/** Milliseconds of so many days, for expiries. */
 export const days = (count: number): number => count * 86_400_000;
 
 function checkBound(what: string, bound: number): void {
