@@ -48,9 +48,11 @@ async function run(given: Partial<Options> & { json?: boolean }): Promise<void> 
   process.exit(0);
 }
 
-/** The first signal asks for a clean end, the second ends at once. */
+const SAME_SIGNAL_MS = 500; // Under `npm start` one control-C arrives twice: from the terminal, and passed on by npm.
+
+/** The first signal asks for a clean end, a later one ends at once. */
 function endRequested(): { readonly first: Promise<undefined>; onSecond: () => void } {
-  let signals = 0;
+  let firstMs: number | undefined;
   let settle: () => void = () => undefined;
   const end = {
     first: new Promise<undefined>((resolve) => {
@@ -59,7 +61,12 @@ function endRequested(): { readonly first: Promise<undefined>; onSecond: () => v
     onSecond: (): void => process.exit(1),
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => (++signals === 1 ? settle() : end.onSecond()));
+    process.on(signal, () => {
+      const nowMs = performance.now();
+      firstMs ??= nowMs;
+      if (nowMs === firstMs) settle();
+      else if (nowMs - firstMs > SAME_SIGNAL_MS) end.onSecond();
+    });
   }
   return end;
 }
