@@ -12,7 +12,12 @@ const readme = readFileSync(new URL('../../protocol/README.md', import.meta.url)
 function tableIn(section: string): string[][] {
   const text = readme.split(/^## /m).find((part) => part.startsWith(`${section}\n`)) ?? '';
   const lines = text.split('\n').filter((line) => line.startsWith('| '));
-  return lines.slice(2).map((line) => line.slice(2, -2).split(' | '));
+  return lines.slice(2).map((line) =>
+    line
+      .slice(2, -2)
+      .split(' | ')
+      .map((cell) => cell.trim()),
+  );
 }
 
 test('the README has a row for every name of the registry, with its status, and no others', () => {
