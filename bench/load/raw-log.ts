@@ -8,7 +8,7 @@ import { type Latency, latencyOf } from './command-load.ts';
 import { nowMs } from './pace.ts';
 
 const WINDOW_FRAMES = 4; // Unacknowledged per partition, as a frame publisher has them.
-const RAW_LOG_BYTES = 4 * 1024 ** 3; // Nothing is trimmed here.
+const RAW_LOG_BYTES = 8 * 1024 ** 3; // Of all streams together: nothing is trimmed here.
 
 export type RawLog = {
   /** With WINDOW_FRAMES outstanding on each stream. */
@@ -23,7 +23,9 @@ export async function openRawLog(nats: ClusterSettings['nats'], partitions: numb
   const link = await connectToNats({ ...nats, name: 'bench-raw' });
   const log = await JetStreamLog.over(link);
   const names = Array.from({ length: partitions }, (_, i) => `raw-${i}`);
-  const logs = await Promise.all(names.map((name) => log.open(name, 1, { maxBytes: RAW_LOG_BYTES, replicas: 1 })));
+  const logs = await Promise.all(
+    names.map((name) => log.open(name, 1, { maxBytes: Math.floor(RAW_LOG_BYTES / partitions), replicas: 1 })),
+  );
   return {
     framesPerSecond: (frameBytes, runMs) => framesPerSecond(logs, frameBytes, runMs),
     ackLatencyUs: (frameBytes, runMs) => ackLatencyUs(logs[0] as PartitionLog, frameBytes, runMs),

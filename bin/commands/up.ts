@@ -106,7 +106,9 @@ function textOf(stage: Stage): string {
 
 function hostText(stage: Extract<Stage, { stage: 'host' }>): string {
   const { partitions, tookMs, pid, halted } = stage;
-  const lines = [`host ready in ${tookMs} ms, process ${pid}: ${partitions} partitions; ${recoveryText(stage)}`];
+  const lines = [
+    `host ready in ${tookMs} ms, process ${pid}: ${partitions} partitions; ${recoveryText(stage)}; operations at http://127.0.0.1:${stage.operationsPort}`,
+  ];
   for (const { partition, reason } of halted)
     lines.push(`  ${partition} is HALTED: ${reason}\n    see: troupe accept-loss ${partition}`);
   return lines.join('\n');

@@ -1,9 +1,10 @@
 /** The host process: owns the partitions of an embedded cluster. */
 import { setImmediate as pause } from 'node:timers/promises';
-import { Registry } from 'prom-client';
+import { collectDefaultMetrics, Registry } from 'prom-client';
 import { NatsBus } from '../../cluster/bus/nats-bus.ts';
 import { operationsOf } from '../../cluster/bus/subjects.ts';
 import { LmdbCheckpoints } from '../../cluster/checkpoint/lmdb-checkpoints.ts';
+import { OperationsPort } from '../../cluster/edge/operations-port.ts';
 import { acceptLoss } from '../../cluster/host/accept-loss.ts';
 import { Host } from '../../cluster/host/host.ts';
 import type { PartitionSettings } from '../../cluster/host/partition.ts';
@@ -29,6 +30,8 @@ export type HostRoleSettings = {
 
 /** What a host says when it is ready: how the recovery went. */
 export type HostReport = {
+  /** Of /healthz, /readyz and /metrics on 127.0.0.1. */
+  readonly operationsPort: number;
   readonly partitions: number;
   readonly halted: readonly { partition: string; reason: string }[];
   readonly recoveredMessages: number;
@@ -57,6 +60,7 @@ export async function startHost(settings: HostRoleSettings): Promise<{ report: H
   };
   const checkpoints = new LmdbCheckpoints(settings.dataFolder);
   const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
   const worker = new WebhookWorker();
   const bus = new NatsBus(link.connection);
   const host = new Host({
@@ -74,7 +78,6 @@ export async function startHost(settings: HostRoleSettings): Promise<{ report: H
   const endOperations = bus.subscribe(operationsOf(partitionSettings.node), (bytes, replyTo) => {
     const [action, partition] = unpack(bytes) as [string, string];
     const answer = (result: unknown) => replyTo !== undefined && bus.publish(replyTo, pack(result));
-    if (action === 'metrics') return void registry.metrics().then((text) => answer([0, text]));
     if (action !== 'accept-loss') return void answer([1, 'bad_request', `no operation "${action}"`]);
     acceptLoss({
       host,
@@ -92,24 +95,33 @@ export async function startHost(settings: HostRoleSettings): Promise<{ report: H
   });
   const endRepeats = link.onUp(() => host.repeatHeads());
   await host.start();
+  const operations = new OperationsPort(registry, () => haltedPartitions(host));
+  const operationsPort = await operations.listen(0);
   const stop = async () => {
     endOperations();
     endRepeats();
+    await operations.close();
     await host.stop();
     worker.stop();
     await checkpoints.close();
     await log.close();
     await link.close();
   };
-  return { report: reportOf(host), stop };
+  return { report: reportOf(host, operationsPort), stop };
 }
 
-function reportOf(host: Host): HostReport {
+function haltedPartitions(host: Host): string | undefined {
+  const halted = host.all.filter(({ state }) => state === 'halted').map(({ name }) => name);
+  return halted.length > 0 ? `halted: ${halted.join(', ')}` : undefined;
+}
+
+function reportOf(host: Host, operationsPort: number): HostReport {
   const beats = host.all.map((partition) => partition.beat());
   const recoveries = host.all.flatMap((partition) =>
     partition.recovery ? [{ partition: partition.name, ...partition.recovery }] : [],
   );
   return {
+    operationsPort,
     partitions: beats.length,
     halted: beats
       .filter(({ state }) => state === 'halted')
