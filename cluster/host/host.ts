@@ -20,6 +20,7 @@ import { Partition, type PartitionSettings } from './partition.ts';
 import { checkGroups } from './random.ts';
 
 export const HEARTBEAT_MS = 250; // Edges call an owner missing after two seconds without one.
+const SHORTEST_TICK_MS = 5;
 const STARTED_AT_ONCE = 8; // More would only wait for the same disk and log server.
 
 export const DEFAULT_PARTITION_SETTINGS = {
@@ -55,6 +56,7 @@ export class Host {
   #cancelBeat: (() => void) | undefined;
   #cancelSecond: (() => void) | undefined;
   #stopped = false;
+  #tended = 0;
 
   /** Errors: TypeError for kinds or groups that do not fit together. */
   constructor(parts: HostParts) {
@@ -157,13 +159,19 @@ export class Host {
     this.#cancelBeat = clock.after(HEARTBEAT_MS, () => this.#beat());
   }
 
+  /** Each partition once a second, one after the other: all at once would hold every command up for their sum. */
   #eachSecond(): void {
     if (this.#stopped) return;
-    for (const partition of this.all) {
-      partition
-        .eachSecond()
-        .catch((error) => this.#parts.logger.warn({ partition: partition.name, err: error }, 'log state'));
-    }
-    this.#cancelSecond = this.#parts.clock.after(1_000, () => this.#eachSecond());
+    const count = Math.max(1, this.#partitions.size);
+    const tickMs = Math.max(SHORTEST_TICK_MS, 1_000 / count);
+    for (let left = Math.ceil((count * tickMs) / 1_000); left > 0; left--) this.#tendNext();
+    this.#cancelSecond = this.#parts.clock.after(tickMs, () => this.#eachSecond());
+  }
+
+  #tendNext(): void {
+    const partition = this.all[this.#tended++ % Math.max(1, this.#partitions.size)];
+    partition?.eachSecond().catch((error) => {
+      this.#parts.logger.warn({ partition: partition.name, err: error }, 'log state');
+    });
   }
 }

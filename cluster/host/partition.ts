@@ -24,6 +24,7 @@ import type { Kinds } from './kinds.ts';
 import { encodeEpoch } from './own-record.ts';
 import { isRetryable, OwnWriter } from './own-writer.ts';
 import { answerQuery } from './queries.ts';
+import { partitionNumber } from './random.ts';
 import { type Released, Releaser } from './release.ts';
 import { Sender } from './sender.ts';
 import { TimerService } from './timer-service.ts';
@@ -110,6 +111,8 @@ export class Partition {
   #checkpointCommands = 0;
   #trimmedTo = 0;
   #health!: LogHealth;
+  /** Where the fold was when the log's fill was last asked for: a quiet log's does not change. */
+  #healthSequence = -1;
   #lagMs = 0;
   #stopped = false;
   #recoveryStartMs = 0;
@@ -203,6 +206,8 @@ export class Partition {
     if (this.#state !== 'live' || this.#stopped) return;
     this.#releaser.publishHeads(this.#epoch, this.#log.generation);
     this.#checkpointIfDue();
+    if (this.#fold.head.sequence === this.#healthSequence) return;
+    this.#healthSequence = this.#fold.head.sequence;
     await this.#health.refresh();
   }
 
@@ -288,7 +293,7 @@ export class Partition {
   #becomeLive(): void {
     const { logger, clock } = this.#parts;
     this.#state = 'live';
-    this.#checkpointAfterMs = clock.nowMs() + this.#parts.settings.checkpointMs;
+    this.#checkpointAfterMs = clock.nowMs() + this.#parts.settings.checkpointMs * this.#spread();
     const { sequence } = this.#fold.head;
     this.recovery = {
       from: this.#recoveryFrom + 1,
@@ -302,6 +307,11 @@ export class Partition {
     this.#kickSenders();
     this.#releaser.publishHeads(this.#epoch, this.#log.generation);
     for (const resolve of this.#onLive.splice(0)) resolve();
+  }
+
+  /** Between 0.5 and 1, by the partition's number: partitions that became live together shall not take checkpoints together. */
+  #spread(): number {
+    return 0.5 + ((partitionNumber(this.name) * 0.618_033_988_75) % 1) / 2;
   }
 
   // ---- folding -------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ export class LogHealth {
   #polledMs = Number.NEGATIVE_INFINITY;
   #cancel: () => void = () => undefined;
   #running = false;
+  #refreshing: Promise<void> | undefined;
 
   constructor(log: Pick<PartitionLog, 'state'>, clock: Clock = systemClock) {
     this.#log = log;
@@ -74,7 +75,15 @@ export class LogHealth {
   }
 
   /** One poll, also out of turn (after a trim). A log that does not answer leaves the old value. */
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
+    // Two at once would both take away what was read before them.
+    this.#refreshing ??= this.#ask().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #ask(): Promise<void> {
     const readBefore = this.#readSince;
     const state = await this.#log.state().catch(() => undefined);
     if (!state) return;
