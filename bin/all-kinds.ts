@@ -8,10 +8,11 @@ import type { ActorDefinition } from '../actors/definition.ts';
 const ACTORS = new URL('../actors/', import.meta.url);
 
 /**
- * All kinds, by name. A kind is an exported value with `kind` and `handle`, in a file named after it.
+ * All kinds, by name. A kind is an exported value with `kind` and `handle`, in a file named after it; `more` are addresses of
+ * modules whose kinds are taken beside those, whatever their files are named: for tests.
  * Errors: Error for a kind in a file of another name, or two kinds of one name.
  */
-export async function loadKinds(): Promise<ActorDefinition[]> {
+export async function loadKinds(more: readonly string[] = []): Promise<ActorDefinition[]> {
   const found = new Map<string, ActorDefinition>();
   for (const path of moduleFiles()) {
     const exported = (await import(new URL(path, ACTORS).href)) as Record<string, unknown>;
@@ -22,6 +23,10 @@ export async function loadKinds(): Promise<ActorDefinition[]> {
       if (found.has(kind)) throw new Error(`two kinds are named "${kind}", one of them in actors/${path}`);
       found.set(kind, definition);
     }
+  }
+  for (const address of more) {
+    const exported = (await import(address)) as Record<string, unknown>;
+    for (const definition of Object.values(exported).filter(isDefinition)) found.set(definition.kind, definition);
   }
   return [...found.values()].sort((a, b) => (a.kind < b.kind ? -1 : 1));
 }

@@ -22,11 +22,11 @@ import {
 } from './data-folder.ts';
 import { Failure } from './failure.ts';
 import { lockFolder } from './folder-lock.ts';
-import { NatsProcess, storeBytes } from './nats-process.ts';
+import { hasRoom, NatsProcess, storeBytes } from './nats-process.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 import { type RoleName, RoleProcess } from './role-process.ts';
 import type { DemoRoleSettings } from './roles/demo-role.ts';
-import type { EdgeReport, EdgeRoleSettings } from './roles/edge-role.ts';
+import type { EdgeReport, EdgeRoleSettings, LogProblem } from './roles/edge-role.ts';
 import type { HostReport, HostRoleSettings } from './roles/host-role.ts';
 import { fileLogger } from './roles/role.ts';
 import { endLeftOvers, type RunState, removeRunState, writeRunState } from './run-file.ts';
@@ -64,6 +64,8 @@ export type Stage =
   | { readonly stage: 'ready'; readonly url: string; readonly tookMs: number }
   | { readonly stage: 'died'; readonly process: ProcessName; readonly reason: string; readonly restartMs: number }
   | { readonly stage: 'restarted'; readonly process: ProcessName; readonly pid: number; readonly report?: unknown }
+  | { readonly stage: 'log_problem'; readonly reason: string }
+  | { readonly stage: 'log_well' }
   | { readonly stage: 'gave_up'; readonly process: ProcessName; readonly reason: string }
   | { readonly stage: 'stopping' | 'stopped' };
 
@@ -87,13 +89,19 @@ export type RunningCluster = {
   kill(): void;
 };
 
-export type ClusterHooks = { readonly environment?: Environment; readonly onStage?: (stage: Stage) => void };
+export type ClusterHooks = {
+  readonly environment?: Environment;
+  readonly onStage?: (stage: Stage) => void;
+  /** Addresses of modules whose kinds host and edge serve beside the shipped ones: kinds that misbehave, for tests. */
+  readonly testKinds?: readonly string[];
+};
 
 export const HOST_NODE = 'h1';
 const EDGE_ID = 'e1';
 const DRAIN_MS = 2_000; // On one machine clients notice within milliseconds.
 const PROBE_TIMEOUT_MS = 1_000; // The loopback answers in microseconds.
 const TOKEN_LIFE_MS = 3_600_000;
+const WRITE_AGAIN_MS = 1_000; // After a full disk refused the run file.
 
 const CAN_BE_LOST: Readonly<Record<Durability, string>> = {
   os:
@@ -116,9 +124,10 @@ export async function startCluster(flags: Partial<Options>, hooks: ClusterHooks 
   await demandFreePort('--port', options.port);
   await demandFreePort('--operations-port', options.operationsPort);
   const isNew = !existsSync(folder.formatFile);
+  if (!isNew) await demandRoom(folder.path);
   prepareDataFolder(folder, options);
   const unlock = lockFolder(folder);
-  const cluster = new Embedded(folder, options, binary, hooks.onStage ?? (() => undefined), unlock);
+  const cluster = new Embedded(folder, options, binary, hooks, unlock);
   try {
     await cluster.start(isNew);
     return cluster;
@@ -136,6 +145,7 @@ class Embedded implements RunningCluster {
   readonly #onStage: (stage: Stage) => void;
   readonly #unlock: () => void;
   readonly #binary: NatsBinary;
+  readonly #testKinds: readonly string[];
   readonly #logger: Logger;
   readonly #nats: NatsProcess;
   readonly #roles = new Map<RoleName, RoleProcess>();
@@ -146,26 +156,29 @@ class Embedded implements RunningCluster {
   #port: number;
   #operationsPort = 0;
   #isReady = false;
+  #logProblem: string | undefined;
+  #writeAgain: NodeJS.Timeout | undefined;
   #stopped: Promise<void> | undefined;
 
   constructor(
     folder: DataFolder,
     options: Options,
     binary: NatsBinary,
-    onStage: (stage: Stage) => void,
+    { onStage, testKinds = [] }: ClusterHooks,
     unlock: () => void,
   ) {
     this.folder = folder;
     this.#options = options;
     this.#groups = groupsOf(options);
     this.#binary = binary;
+    this.#testKinds = testKinds;
     this.#unlock = unlock;
     this.#port = options.port;
     this.#natsAddress = { url: '', monitorUrl: '', user: '', passwordFile: join(folder.nats, 'nats-password') };
     this.#logger = fileLogger('troupe', { folder: folder.logs, level: options.logLevel });
     this.#onStage = (stage) => {
       this.#logger.info(stage, stage.stage);
-      onStage(stage);
+      onStage?.(stage);
     };
     this.gaveUp = new Promise((resolve) => {
       this.#giveUp = resolve;
@@ -224,6 +237,7 @@ class Embedded implements RunningCluster {
     if (this.#isReady) this.#onStage({ stage: 'stopping' });
     for (const name of ['demo', 'edge', 'host'] as const) await this.#roles.get(name)?.stop();
     await this.#nats.stop();
+    clearTimeout(this.#writeAgain);
     removeRunState(this.folder);
     this.#unlock();
     if (this.#isReady) this.#onStage({ stage: 'stopped' });
@@ -256,7 +270,15 @@ class Embedded implements RunningCluster {
         this.#onStage({ stage: 'restarted', process: 'nats', pid: server.pid });
       },
       onGivenUp: (reason) => void this.#giveUpOn('nats', reason),
+      onProblem: (reason) => this.#logHasProblem(reason),
     });
+  }
+
+  /** The edge refuses commands meanwhile, and says why. */
+  #logHasProblem(reason: string | undefined): void {
+    this.#logProblem = reason;
+    this.#roles.get('edge')?.tell({ type: 'log_problem', reason } satisfies LogProblem);
+    this.#onStage(reason === undefined ? { stage: 'log_well' } : { stage: 'log_problem', reason });
   }
 
   async #startNats(): Promise<void> {
@@ -341,7 +363,18 @@ class Embedded implements RunningCluster {
     this.#giveUp(reason);
   }
 
+  /** A disk that is full keeps the old file; it is brought up to date once there is room. */
   #writeRunState(): void {
+    clearTimeout(this.#writeAgain);
+    try {
+      this.#writeRunStateNow();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOSPC' || !this.#isReady) throw error;
+      this.#writeAgain = setTimeout(() => this.#writeRunState(), WRITE_AGAIN_MS).unref();
+    }
+  }
+
+  #writeRunStateNow(): void {
     const isListening = this.#operationsPort !== 0;
     writeRunState(this.folder, {
       pid: process.pid,
@@ -377,6 +410,7 @@ class Embedded implements RunningCluster {
         maxActiveActors,
         logMarginMessages,
       },
+      testKinds: this.#testKinds,
       log: { folder: this.folder.logs, level: this.#options.logLevel },
     };
   }
@@ -405,6 +439,8 @@ class Embedded implements RunningCluster {
         consoleFolder: consoleFolder(),
       },
       secretFile: this.folder.secretFile,
+      testKinds: this.#testKinds,
+      logProblem: this.#logProblem,
       log: { folder: this.folder.logs, level: logLevel },
     };
   }
@@ -455,6 +491,11 @@ function freePort(): Promise<number> {
       server.close(() => resolve(port));
     });
   });
+}
+
+async function demandRoom(path: string): Promise<void> {
+  if (await hasRoom(path)) return;
+  throw new Failure(`the disk of ${path} is full`, ['Make room on it first: nothing was started.'], 'storage_full');
 }
 
 /** A taken port is a person's mistake: said at once, and not by a child that is started again and again. */

@@ -27,6 +27,7 @@ export type RoleOptions = {
 };
 
 const MAX_FAILED_STARTS = 5; // In a row: it cannot start, and the next attempt would end alike.
+const WAITS_FOR = /^(log_unavailable|log_full|storage_full|timeout)\b/; // What a start may wait for, once the cluster ran.
 const MAX_DEATHS = 60; // Within the time below: it starts and dies, for hours if nobody looks.
 const DEATHS_WITHIN_MS = 10 * 60_000;
 const RESTART_MIN_MS = 20;
@@ -65,6 +66,11 @@ export class RoleProcess {
       this.#settle = { resolve, reject };
       this.#spawn();
     });
+  }
+
+  /** Something that it should know, while it lives. */
+  tell(message: unknown): void {
+    if (this.#child?.connected) this.#child.send(message as object, () => undefined);
   }
 
   /** Asks it to finish, and waits until it is gone. */
@@ -129,9 +135,11 @@ export class RoleProcess {
     this.#options.onProcess(undefined);
     if (this.#stopping) return;
     const now = Date.now();
-    this.#deaths = [...this.#deaths.filter((at) => at > now - DEATHS_WITHIN_MS), now];
+    const mayPass = !this.#settle && WAITS_FOR.test(reason);
+    if (!mayPass) this.#deaths = [...this.#deaths.filter((at) => at > now - DEATHS_WITHIN_MS), now];
     if (!wasKilled) this.#failedStarts++;
-    if (this.#failedStarts >= MAX_FAILED_STARTS || this.#deaths.length >= MAX_DEATHS) return this.#giveUp(reason);
+    const isHopeless = this.#failedStarts >= MAX_FAILED_STARTS || this.#deaths.length >= MAX_DEATHS;
+    if (isHopeless && !mayPass) return this.#giveUp(reason);
     const waitMs = Math.min(RESTART_MAX_MS, RESTART_MIN_MS * 4 ** this.#failedStarts);
     this.#options.onDeath(reason, waitMs);
     this.#timer = setTimeout(() => this.#spawn(), waitMs);

@@ -95,6 +95,10 @@ function textOf(stage: Stage): string {
       return `${stage.process} died: ${stage.reason}; starting it again${stage.restartMs > 0 ? ` in ${stage.restartMs} ms` : ''}`;
     case 'restarted':
       return `${stage.process} is back, process ${stage.pid}${stage.process === 'host' ? `; ${recoveryText(stage.report as HostReport)}` : ''}`;
+    case 'log_problem':
+      return `the log stores nothing now, commands are refused: ${stage.reason}`;
+    case 'log_well':
+      return 'the log stores again';
     case 'gave_up':
       return `${stage.process} is given up: ${stage.reason}`;
     case 'stopping':

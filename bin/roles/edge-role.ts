@@ -23,8 +23,15 @@ export type EdgeRoleSettings = {
   readonly logBytes: number;
   readonly edge: Partial<EdgeSettings> & Pick<EdgeSettings, 'id' | 'node'>;
   readonly secretFile: string;
+  /** As in LogProblem, at the start. */
+  readonly logProblem?: string | undefined;
+  /** Modules whose kinds are served beside the shipped ones; for tests only. */
+  readonly testKinds?: readonly string[];
   readonly log: LogTarget;
 };
+
+/** Sent to an edge whenever it changes: why the log stores nothing now; undefined: it does. */
+export type LogProblem = { readonly type: 'log_problem'; readonly reason: string | undefined };
 
 /** What an edge says when it listens. */
 export type EdgeReport = { readonly port: number; readonly operationsPort: number; readonly incarnation: number };
@@ -33,6 +40,7 @@ const SECRET_BYTES = 32;
 
 export async function startEdge(settings: EdgeRoleSettings): Promise<{ report: EdgeReport; stop: Stop }> {
   const { edge: edgeSettings, groups } = settings;
+  const problem = new ProblemOfLog(settings.logProblem);
   const logger = fileLogger('edge', settings.log);
   const link = await connectToNats({ ...settings.nats, name: edgeSettings.node });
   const log = await JetStreamLog.over(link);
@@ -44,7 +52,7 @@ export async function startEdge(settings: EdgeRoleSettings): Promise<{ report: E
   collectDefaultMetrics({ register: registry });
   const edge = createEdge({
     settings: edgeSettings,
-    kinds: await loadKinds(),
+    kinds: await loadKinds(settings.testKinds),
     groups,
     bus: new NatsBus(link.connection),
     openPublisher: async (partition, wanted, failed) => {
@@ -64,6 +72,7 @@ export async function startEdge(settings: EdgeRoleSettings): Promise<{ report: E
     registry,
     transport: (transport, handlers) => new UwsTransport<Connection>(transport, handlers),
   });
+  problem.follow((reason) => edge.noteLogProblem(reason));
   const ports = await edge.start();
   const stop = async () => {
     await edge.drain();
@@ -71,6 +80,26 @@ export async function startEdge(settings: EdgeRoleSettings): Promise<{ report: E
     await link.close();
   };
   return { report: { ...ports, incarnation }, stop };
+}
+
+/** What the parent says of the log, heard from the first moment: the edge takes a while to start. */
+class ProblemOfLog {
+  #reason: string | undefined;
+  #tell: (reason: string | undefined) => void = () => undefined;
+
+  constructor(reason: string | undefined) {
+    this.#reason = reason;
+    process.on('message', (message: LogProblem) => {
+      if (message.type !== 'log_problem') return;
+      this.#reason = message.reason;
+      this.#tell(message.reason);
+    });
+  }
+
+  follow(tell: (reason: string | undefined) => void): void {
+    this.#tell = tell;
+    tell(this.#reason);
+  }
 }
 
 /** Read each time: an operator may have raised it since this edge started. */

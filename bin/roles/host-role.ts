@@ -25,6 +25,8 @@ export type HostRoleSettings = {
   readonly dataFolder: string;
   readonly logBytes: number;
   readonly partition: PartitionSettings;
+  /** Modules whose kinds are served beside the shipped ones; for tests only. */
+  readonly testKinds?: readonly string[];
   readonly log: LogTarget;
 };
 
@@ -65,7 +67,7 @@ export async function startHost(settings: HostRoleSettings): Promise<{ report: H
   const bus = new NatsBus(link.connection);
   const host = new Host({
     settings: partitionSettings,
-    definitions: await loadKinds(),
+    definitions: await loadKinds(settings.testKinds),
     bus,
     clock: systemClock,
     checkpoints,

@@ -3,6 +3,7 @@
  * that process, and it says when it is ready or why it cannot be.
  */
 import pino, { type Logger } from 'pino';
+import { LogFile } from './log-file.ts';
 
 export type LogTarget = { readonly folder: string; readonly level: string };
 
@@ -10,22 +11,9 @@ export type RoleMessage =
   | { readonly type: 'ready'; readonly report: unknown }
   | { readonly type: 'failed'; readonly reason: string };
 
-const LOG_FILE_SIZE = '20m'; // With the count below at most 100 MB of log per role.
-const LOG_FILE_COUNT = 5;
-
 /** A logger to rotating files `<folder>/<name>.<n>.log`. */
 export function fileLogger(name: string, { folder, level }: LogTarget): Logger {
-  const transport = pino.transport({
-    target: 'pino-roll',
-    options: {
-      file: `${folder}/${name}`,
-      extension: '.log',
-      size: LOG_FILE_SIZE,
-      limit: { count: LOG_FILE_COUNT },
-      mkdir: true,
-    },
-  });
-  return pino({ level, base: { role: name, pid: process.pid } }, transport);
+  return pino({ level, base: { role: name, pid: process.pid } }, new LogFile(`${folder}/${name}`));
 }
 
 /** How a role stops, given to `runRole` by its body. */

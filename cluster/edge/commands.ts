@@ -36,6 +36,7 @@ export type OpenPublisher = (
   failed: (reason: Error) => void,
 ) => Promise<{ readonly generation: number; readonly publisher: RecordPublisher }>;
 
+const FULL = /no space left|quota exceeded/i; // ENOSPC and EDQUOT, as nats-server words them.
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 
 /** Reused for every record. */
@@ -60,6 +61,7 @@ export class Commands {
   readonly #openPublisher: OpenPublisher;
   readonly #problem: (message: string, error: unknown) => void;
   readonly #askers = new Map<number, Asker>();
+  logProblem: { readonly name: ErrorName; readonly reason: string } | undefined;
   #slots = 0;
   #stopped = false;
   /** Of the reply batch that is being read. */
@@ -101,6 +103,12 @@ export class Commands {
     for (const { publisher } of this.#partitions.values()) publisher?.stop();
   }
 
+  /** Why the log stores nothing now; undefined: it does. What was taken before waits for it. */
+  noteLogProblem(reason: string | undefined): void {
+    const name = reason !== undefined && FULL.test(reason) ? 'storage_full' : 'log_unavailable';
+    this.logProblem = reason === undefined ? undefined : { name, reason };
+  }
+
   get pendingRecords(): number {
     let records = 0;
     for (const { pending } of this.#partitions.values()) records += pending.records;
@@ -124,7 +132,7 @@ export class Commands {
     end: number,
   ): ErrorName | undefined {
     const { partition } = target;
-    const refusal = partition.refusal(this.#settings);
+    const refusal = partition.refusal(this.#settings) ?? this.logProblem?.name;
     if (refusal !== undefined) return refusal;
     const publisher = partition.publisher as RecordPublisher;
     const length = recordLength(target.refBytes.length, sender.principalBytes.length, end - start);
@@ -200,6 +208,7 @@ export class Commands {
     if (!partition || beat.epoch < partition.epoch || beat.generation < partition.generation) return;
     partition.state = beat.state;
     partition.reason = beat.reason;
+    partition.heardOf(beat.generation);
     const isNew = partition.learn(beat, this.#clock.tick);
     if (partition.generation !== 0 && beat.generation > partition.generation)
       void this.#open(partition, beat.generation);

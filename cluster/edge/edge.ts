@@ -51,6 +51,11 @@ export type EdgeParts = {
 export type Edge = {
   /** Opens the logs, then listens. Errors: Error when an address is taken. */
   start(): Promise<{ port: number; operationsPort: number }>;
+  /**
+   * Why the log stores nothing now, as whoever runs it says; undefined: it does. Meanwhile commands are refused at once
+   * (`storage_full`, else `log_unavailable`), and `/readyz` gives the reason.
+   */
+  noteLogProblem(reason: string | undefined): void;
   /** Refuses newcomers, asks clients to leave, waits for what is in flight, and closes the rest as `going_away`. */
   drain(): Promise<void>;
   /** Ends at once. */
@@ -138,7 +143,11 @@ class RunningEdge implements Edge {
       counters,
       problem,
     });
-    this.#operations = new OperationsPort(registry, () => this.#unready());
+    this.#operations = new OperationsPort(
+      registry,
+      () => this.#unready(),
+      () => this.#remarks(),
+    );
     this.#transport = parts.transport(transportSettings(settings), this.#handlers());
     this.#addMetrics();
   }
@@ -164,6 +173,10 @@ class RunningEdge implements Edge {
       'the edge listens',
     );
     return { port, operationsPort };
+  }
+
+  noteLogProblem(reason: string | undefined): void {
+    this.#commands.noteLogProblem(reason);
   }
 
   async drain(): Promise<void> {
@@ -228,8 +241,16 @@ class RunningEdge implements Edge {
   /** Why no traffic should be sent here; undefined when ready. */
   #unready(): string | undefined {
     if (!this.#listening) return 'draining';
+    const problem = this.#commands.logProblem;
+    if (problem !== undefined) return `${problem.name}: ${problem.reason}`;
     const closed = [...this.#partitions.values()].filter(({ publisher }) => publisher === undefined);
     return closed.length === 0 ? undefined : `logs not open: ${closed.map(({ name }) => name).join(', ')}`;
+  }
+
+  /** Partitions that do not work as they should. The others do, so traffic is welcome. */
+  #remarks(): string[] {
+    const ailing = [...this.#partitions.values()].filter(({ reason }) => reason !== undefined);
+    return ailing.map(({ name, state, reason }) => `${name} is ${state}: ${reason}`);
   }
 
   readonly #problem = (message: string, error: unknown): void => {

@@ -10,11 +10,13 @@ export class OperationsPort {
   readonly #server = createServer((request, response) => void this.#answer(request, response));
   readonly #registry: Registry;
   readonly #unready: () => string | undefined;
+  readonly #remarks: () => readonly string[];
 
-  /** `unready` gives the reason why not to send traffic, if there is one. */
-  constructor(registry: Registry, unready: () => string | undefined) {
+  /** `unready` gives the reason why not to send traffic, if there is one; `remarks`, what is wrong all the same. */
+  constructor(registry: Registry, unready: () => string | undefined, remarks: () => readonly string[] = () => []) {
     this.#registry = registry;
     this.#unready = unready;
+    this.#remarks = remarks;
   }
 
   listen(port: number): Promise<number> {
@@ -43,7 +45,8 @@ export class OperationsPort {
 
   #ready(response: ServerResponse): void {
     const reason = this.#unready();
-    end(response, reason === undefined ? 200 : 503, 'text/plain', `${reason ?? 'ready'}\n`);
+    const lines = [reason ?? 'ready', ...this.#remarks()];
+    end(response, reason === undefined ? 200 : 503, 'text/plain', `${lines.join('\n')}\n`);
   }
 }
 

@@ -33,8 +33,9 @@ export class Partition {
   lagMs = 0;
   fillPermille = 0;
   outboxBytes = 0;
-  /** Newest log position that an owner told of: queries must have seen it. */
+  /** Newest log position that an owner told of: queries must have seen it. Of the generation below. */
   sequence = 0;
+  #heardGeneration = 0;
   /** Coarse tick of the owner's last sign of life. */
   heardTick = 0;
   /** Records that were sent again. */
@@ -58,6 +59,12 @@ export class Partition {
     } finally {
       this.#opening = false;
     }
+  }
+
+  /** The owner's log is of this generation. Positions of an older one mean nothing in it: it begins at 1 again. */
+  heardOf(generation: number): void {
+    if (generation > this.#heardGeneration) this.sequence = 0;
+    this.#heardGeneration = Math.max(generation, this.#heardGeneration);
   }
 
   /** Takes figures in. Returns whether a new owner speaks, other than the first one heard. */

@@ -3,11 +3,11 @@
  * its checkpoint and begins a new generation of its log, so that no offset, item number or identifier is given out twice.
  */
 import { ProtocolError } from '../../protocol/errors.ts';
-import type { Checkpoints } from '../checkpoint/checkpoint.ts';
+import type { CheckpointStore, Checkpoints } from '../checkpoint/checkpoint.ts';
 import { type ClusterRecord, generationOf, raiseGeneration, readClusterRecord } from '../log/cluster-record.ts';
 import type { KeyValue } from '../log/key-value.ts';
 import type { PartitionLog } from '../log/log.ts';
-import { decodeHead, emptyHead, encodeHead, META_KEY } from './head.ts';
+import { decodeHead, emptyHead, encodeHead, type Head, META_KEY } from './head.ts';
 import type { Host } from './host.ts';
 
 export type AcceptLossParts = {
@@ -32,7 +32,7 @@ export type AcceptedLoss = {
  * Errors: `not_found` (no such partition here), `bad_request` (the partition is not halted), and those of log, store and record.
  */
 export async function acceptLoss(parts: AcceptLossParts): Promise<AcceptedLoss> {
-  const { host, partition: name, checkpoints, cluster, onRecord } = parts;
+  const { host, partition: name, cluster, onRecord } = parts;
   const partition = host.partition(name);
   if (!partition) throw new ProtocolError('not_found', `no partition "${name}"`);
   if (partition.state !== 'halted')
@@ -40,24 +40,32 @@ export async function acceptLoss(parts: AcceptLossParts): Promise<AcceptedLoss> 
   await partition.stop(false);
   const present = await readClusterRecord(cluster);
   if (!present) throw new ProtocolError('log_misconfigured', 'there is no cluster record');
-  const { record } = await raiseGeneration(cluster, name, generationOf(present.record, name));
-  const generation = generationOf(record, name);
-  const stateSequence = await rebase(checkpoints, name, generation);
+  const { record, stateSequence } = await beginAnew(parts, generationOf(present.record, name));
   onRecord(record);
   const restarted = await host.restart(name);
-  return { partition: name, generation, stateSequence, state: restarted.state };
+  return { partition: name, generation: generationOf(record, name), stateSequence, state: restarted.state };
 }
 
-/** Puts the checkpoint at the beginning of the new generation's log. Everything else of the state stays as it is. */
-async function rebase(checkpoints: Checkpoints, name: string, generation: number): Promise<number> {
-  const store = await checkpoints.open(name);
+/** Above the checkpoint's generation too: what was lost may include the record of an earlier acceptance. */
+async function beginAnew({ checkpoints, cluster, partition }: AcceptLossParts, generation: number) {
+  const store = await checkpoints.open(partition);
   try {
     const saved = store.get('meta', META_KEY);
     const head = saved ? decodeHead(saved) : emptyHead(generation);
-    const next = { ...head, generation, sequence: 0, timeUs: 0, crc: 0, points: [], skips: new Set<string>() };
-    await store.commit([{ space: 'meta', key: META_KEY, value: encodeHead(next) }]);
-    return head.sequence;
+    const { record } = await raiseGeneration(cluster, partition, generation, head.generation);
+    await rebase(store, head, generationOf(record, partition));
+    return { record, stateSequence: head.sequence };
   } finally {
     await store.close();
   }
+}
+
+/**
+ * Puts the checkpoint at the beginning of the new generation's log. Edges and items are counted anew in it: the incarnations of
+ * edges may have been lost too, and numbers of items that were lost must not be given to others. All else stays as it is.
+ */
+function rebase(store: CheckpointStore, head: Head, generation: number): Promise<void> {
+  const place = { generation, sequence: 0, timeUs: 0, crc: 0, points: [], skips: new Set<string>() };
+  const next = { ...head, ...place, edges: new Map(), items: new Map() };
+  return store.commit([{ space: 'meta', key: META_KEY, value: encodeHead(next) }]);
 }

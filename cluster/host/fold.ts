@@ -30,7 +30,7 @@ import { decodeSends, encodeSend, type SendItem } from './send-item.ts';
 import { Sessions, WINDOW } from './sessions.ts';
 import { type Table, tablesOf } from './tables.ts';
 import { Timers } from './timers.ts';
-import { withTraps } from './traps.ts';
+import { UntrappedStore, withTraps } from './traps.ts';
 
 export type FoldSettings = {
   readonly partition: string;
@@ -116,9 +116,10 @@ export class Fold implements Machine {
   #handling = false;
   #systemPrincipal: string | undefined;
 
-  /** Starts from what `store` holds. Errors: `unsupported_version`, `log_loss` for a checkpoint of a newer generation. */
-  constructor(settings: FoldSettings, store: CheckpointStore, skips: readonly string[] = []) {
+  /** Starts from what the store holds. Errors: `unsupported_version`, `log_loss` for a checkpoint of a newer generation. */
+  constructor(settings: FoldSettings, given: CheckpointStore, skips: readonly string[] = []) {
     this.settings = settings;
+    const store = settings.traps ? new UntrappedStore(given) : given;
     this.store = store;
     this.#kinds = settings.kinds;
     this.#partitionNumber = partitionNumber(settings.partition);
@@ -425,7 +426,7 @@ export class Fold implements Machine {
 
   #foldSends(message: Stored, frame: Frame, source: string): void {
     const mark = this.head.sources.get(source);
-    const watermark: Watermark = mark ?? { incarnation: 0, generation: 0, frame: 0 };
+    const watermark: Watermark = mark ?? { incarnation: 0, generation: FIRST_GENERATION, frame: 0 };
     let items: SendItem[];
     try {
       items = decodeSends(message.data, frame.bodyStart, frame.bodyEnd);
@@ -438,8 +439,9 @@ export class Fold implements Machine {
     let index = 0;
     items.forEach((item, i) => {
       const number = frame.frameNumber + i;
-      if (number === nextItem(watermark, number)) {
+      if (isNextItem(watermark, number, this.head.generation)) {
         watermark.frame = number;
+        watermark.generation = this.head.generation;
         for (const ref of item.refs) this.#receive(ref, item, index++);
       } else {
         index += item.refs.length;
@@ -688,10 +690,20 @@ export function shortReason(error: unknown): string {
 
 const isSystemOnly = ({ spec }: CompiledCommand): boolean => spec.roles.length === 1 && spec.roles[0] === 'system';
 
+const FIRST_GENERATION = 1;
+
 /** Item numbers carry the source's generation above the count, so that a new life of the source never repeats one. */
 const ITEMS_PER_GENERATION = 2 ** 40;
 
 const firstItem = (generation: number): number => generation * ITEMS_PER_GENERATION;
+
+/**
+ * Whether an item comes next. In a log that was begun anew after a loss, a source's first item may leave a gap: what came before
+ * it was confirmed to the source, and lost here.
+ */
+function isNextItem(mark: Watermark, number: number, generation: number): boolean {
+  return mark.generation < generation ? number > mark.frame : number === nextItem(mark, number);
+}
 
 /** The number that may come next: one above the last, or the first of a newer generation of the source. */
 function nextItem({ frame }: Watermark, number: number): number {

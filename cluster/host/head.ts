@@ -25,7 +25,7 @@ export type Head = {
   handled: number;
   /** Newest frame of each edge. */
   readonly edges: Map<string, Watermark>;
-  /** Newest item from each partition; `frame` is the item's number. */
+  /** Newest item from each partition; `frame` is the item's number, `generation` that of our log in which it came. */
   readonly sources: Map<string, Watermark>;
   /** Last item number given, per destination. */
   readonly items: Map<string, number>;

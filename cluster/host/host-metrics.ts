@@ -6,6 +6,7 @@ export class HostMetrics {
   readonly commands: Counter;
   readonly messages: Counter;
   readonly skips: Counter;
+  readonly malformedFrames: Counter;
   readonly queries: Counter;
   readonly checkpointFailures: Counter;
   readonly checkpointSeconds: Histogram;
@@ -21,6 +22,11 @@ export class HostMetrics {
     });
     this.messages = new Counter({ name: 'troupe_host_messages_total', help: 'Log messages folded', registers });
     this.skips = new Counter({ name: 'troupe_host_skips_total', help: 'Records whose handler failed', registers });
+    this.malformedFrames = new Counter({
+      name: 'troupe_host_malformed_frames_total',
+      help: 'Damaged frames that were skipped',
+      registers,
+    });
     this.queries = new Counter({
       name: 'troupe_host_queries_total',
       help: 'Queries answered',

@@ -101,6 +101,7 @@ export class Host {
     const partition = this.#makePartition(name);
     this.#partitions.set(name, partition);
     await partition.start();
+    this.#tellState(); // Edges refuse its commands until they hear that it works again.
     return partition;
   }
 
@@ -147,7 +148,12 @@ export class Host {
 
   #beat(): void {
     if (this.#stopped) return;
-    const { bus, clock, settings } = this.#parts;
+    this.#tellState();
+    this.#cancelBeat = this.#parts.clock.after(HEARTBEAT_MS, () => this.#beat());
+  }
+
+  #tellState(): void {
+    const { bus, settings } = this.#parts;
     const beats = this.all.map((partition) => partition.beat());
     bus.publish(
       heartbeatOf(settings.node),
@@ -156,7 +162,6 @@ export class Host {
     for (const state of ['live', 'recovering', 'halted'] as const) {
       this.#metrics.partitions.set({ state }, beats.filter((beat) => beat.state === state).length);
     }
-    this.#cancelBeat = clock.after(HEARTBEAT_MS, () => this.#beat());
   }
 
   /** Each partition once a second, one after the other: all at once would hold every command up for their sum. */

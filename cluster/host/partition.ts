@@ -182,7 +182,7 @@ export class Partition {
       partition: this.name,
       epoch: this.#epoch,
       state: this.#state,
-      reason: this.#reason,
+      reason: this.#reason ?? this.#checkpointProblem,
       lagMs: Math.round(this.#lagMs),
       fillPermille: this.#health?.fillPermille ?? 0,
       outboxBytes: this.#fold?.outbox.totalBytes ?? 0,
@@ -330,6 +330,7 @@ export class Partition {
 
   #onMessage(message: Stored): void {
     const handledBefore = this.#fold.head.handled;
+    const malformedBefore = this.#fold.counters.malformedFrames;
     try {
       this.#fold.fold(message);
     } catch (error) {
@@ -337,11 +338,18 @@ export class Partition {
       return;
     }
     this.#parts.metrics.folded(this.#fold.head.handled - handledBefore);
+    if (this.#fold.counters.malformedFrames > malformedBefore) this.#skippedMalformed(message);
     if (this.#fold.head.epoch > this.#epoch)
       return this.#halt(new ProtocolError('moving', 'another owner has claimed it'));
     this.#let();
     if (this.#state === 'recovering' && message.sequence >= this.#epochSequence) this.#becomeLive();
     if (this.#state === 'live') this.#afterMessage(message);
+  }
+
+  /** Written by something that is broken; it is not ours to find out what it meant. */
+  #skippedMalformed({ sequence, subject }: Stored): void {
+    this.#parts.metrics.malformedFrames.inc();
+    this.#parts.logger.warn({ partition: this.name, sequence, subject }, 'a malformed frame was skipped');
   }
 
   /** Outputs leave, wait for a skip to be read back, or have left already. */
@@ -374,6 +382,8 @@ export class Partition {
   #afterMessage(message: Stored): void {
     const { outputs } = this.#fold;
     this.#health.noteRead(message.data.length);
+    if (this.#health.fillPermille > HALF_FULL_PERMILLE) this.#claimWhileThereIsRoom();
+    else this.#claimedAtHalf = false;
     this.#lagMs = Math.max(0, Date.now() - message.timeUs / 1_000);
     this.#timers.messageFolded(outputs.timers);
     if (outputs.sends) this.#kickSenders();
@@ -453,8 +463,7 @@ export class Partition {
     if (this.#state === 'halted' || this.#stopped) return;
     const { logger } = this.#parts;
     this.#state = 'halted';
-    this.#reason =
-      error instanceof Error ? `${isProtocolError(error) ? error.code : error.name}: ${error.message}` : String(error);
+    this.#reason = reasonOf(error);
     logger.error({ partition: this.name, err: error }, 'partition halted');
     this.#reader?.stop();
     this.#stopServices();
@@ -513,6 +522,8 @@ export class Partition {
   }
 
   #notBeforeMs = 0;
+  /** Why the last checkpoint failed, if it did. */
+  #checkpointProblem: string | undefined;
 
   async #takeCheckpoint(): Promise<void> {
     const { clock, pause, metrics, logger, settings } = this.#parts;
@@ -521,12 +532,15 @@ export class Partition {
     try {
       const result = await takeCheckpoint(fold, () => clock.nowMs(), pause);
       metrics.checkpointed(result);
+      this.#checkpointProblem = undefined;
       this.#checkpointAfterMs = clock.nowMs() + settings.checkpointMs;
       fold.actors.passivate(settings.maxActiveActors);
       await this.#trim(result);
     } catch (error) {
       this.#notBeforeMs = clock.nowMs() + CHECKPOINT_RETRY_MS;
       metrics.checkpointFailures.inc();
+      // A log that could not be trimmed just now is another matter, and passes.
+      if (!isRetryable(error)) this.#checkpointProblem = `checkpoints fail: ${reasonOf(error)}`;
       logger.error({ partition: this.name, err: error }, 'checkpoint failed');
     }
   }
@@ -560,9 +574,26 @@ export class Partition {
     }
   }
 
+  #claimedAtHalf = false;
+
+  /** A log that is full to the last byte takes no claim any more, and could only be trimmed up to the old one. */
+  #claimWhileThereIsRoom(): void {
+    if (this.#claimedAtHalf) return;
+    this.#claimedAtHalf = true;
+    this.#refreshEpoch().catch((error) => {
+      this.#parts.logger.warn({ partition: this.name, err: error }, 'the claim was not renewed');
+    });
+  }
+
   /** An attempt whose ack was lost may have been stored. Another's claim ends this owner when it is folded. */
   async #findClaim(): Promise<void> {
     const last = await this.#log.lastOn('epoch');
     if (last && readFrame(last.data, crc32).incarnation === this.#epoch) this.#epochSequence = last.sequence;
   }
+}
+
+/** For people: the name of the error where it has one, and what it says. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return `${isProtocolError(error) ? error.code : error.name}: ${error.message}`;
 }

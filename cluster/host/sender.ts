@@ -33,6 +33,8 @@ export class Sender {
   #running = false;
   #again = false;
   #stopped = false;
+  /** Of the destination, as it was last. */
+  #log: PartitionLog | undefined;
   /** Newest item known to lie in the destination's log, and the sequence of the message that carried it. */
   #sentUpTo = 0;
   #chain: number | undefined;
@@ -61,7 +63,7 @@ export class Sender {
         while (!this.#stopped && (await this.#sendFrame())) delayMs = RETRY_FIRST_MS;
       } catch (error) {
         if (!isProtocolError(error, 'log_full')) this.#chain = undefined;
-        if (!isRetryable(error) && !isProtocolError(error, 'wrong_last_sequence')) {
+        if (!(await this.#mayPass(error))) {
           this.#settings.onProblem(error);
           break;
         }
@@ -77,6 +79,7 @@ export class Sender {
   async #sendFrame(): Promise<boolean> {
     const { from, to, epoch, outbox, openLog, onSent } = this.#settings;
     const log = await openLog(to);
+    if (log !== this.#log) this.#beginIn(log);
     if (this.#chain === undefined) await this.#findChain(log);
     const items = consecutive(outbox().pending(to, this.#sentUpTo, MAX_FRAME));
     const first = items[0];
@@ -94,6 +97,23 @@ export class Sender {
     this.#sentUpTo = first.number + items.length - 1;
     onSent(this.#sentUpTo);
     return true;
+  }
+
+  /** A log begun anew holds nothing of what the one before it held. */
+  #beginIn(log: PartitionLog): void {
+    this.#log = log;
+    this.#chain = undefined;
+    this.#sentUpTo = 0;
+  }
+
+  async #mayPass(error: unknown): Promise<boolean> {
+    if (isRetryable(error) || isProtocolError(error, 'wrong_last_sequence')) return true;
+    if (!isProtocolError(error, 'log_misconfigured')) return false;
+    const { openLog, to } = this.#settings;
+    return openLog(to).then(
+      (log) => log !== this.#log, // It was retired under our hands.
+      () => false,
+    );
   }
 
   /** The last part of a log is its owner's. Errors: `log_full`, to be tried again. */

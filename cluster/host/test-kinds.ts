@@ -4,6 +4,7 @@ import { counter } from '../../actors/sample/counter.ts';
 import { int, text } from '../../protocol/schema.ts';
 
 const amount = int(-1_000_000, 1_000_000);
+const MAX_CHARACTERS = 50_000; // An answer that fills a reader's queue soon.
 const value = int(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
 
 /** Throws, refuses too late, reads clocks, calls others of its placement key (the part of the key before '/'). */
@@ -26,7 +27,10 @@ export const rogue = defineActor({
     explode: { roles: ['system'], fields: {}, reply: {} },
     draw: { roles: ['user'], fields: {}, reply: { id: text(26), draw: int(0, 1_000_000) } },
   },
-  queries: { value: { fields: {}, reply: value } },
+  queries: {
+    value: { fields: {}, reply: value },
+    long: { fields: { characters: int(0, MAX_CHARACTERS) }, reply: text(MAX_CHARACTERS) },
+  },
   rejections: { refused: 'No.' },
   initial: () => ({ value: 0 }),
   handle: {
@@ -78,7 +82,7 @@ export const rogue = defineActor({
     },
     draw: (_, __, ctx) => ({ id: ctx.id(), draw: Math.floor(ctx.random() * 1_000_000) }),
   },
-  answer: { value: (state) => state.value },
+  answer: { value: (state) => state.value, long: (_, { characters }) => 'x'.repeat(characters) },
   snapshot: {
     version: 1,
     save: (state) => state.value,

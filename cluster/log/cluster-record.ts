@@ -48,10 +48,15 @@ export async function joinCluster(store: KeyValue, groups: Readonly<Record<strin
 }
 
 /**
- * Raises a partition's generation from the one that the caller saw; gives the new record.
+ * Raises a partition's generation from the one that the caller saw to the next, or to one above `above`; gives the new record.
  * Errors: `wrong_last_sequence` when it is another one by now; as `readClusterRecord`.
  */
-export async function raiseGeneration(store: KeyValue, partition: string, from: number): Promise<VersionedRecord> {
+export async function raiseGeneration(
+  store: KeyValue,
+  partition: string,
+  from: number,
+  above = from,
+): Promise<VersionedRecord> {
   for (;;) {
     const found = await readClusterRecord(store);
     if (!found) throw new ProtocolError('log_misconfigured', 'there is no cluster record');
@@ -61,7 +66,10 @@ export async function raiseGeneration(store: KeyValue, partition: string, from: 
         `${partition} is in generation ${generationOf(found.record, partition)}`,
       );
     }
-    const record = { ...found.record, generations: { ...found.record.generations, [partition]: from + 1 } };
+    const record = {
+      ...found.record,
+      generations: { ...found.record.generations, [partition]: Math.max(from, above) + 1 },
+    };
     const revision = await store.compareAndSet(KEY, encodeRecord(record), found.revision).catch(ignoreLostRace);
     if (revision !== undefined) return { record, revision };
   }
