@@ -64,7 +64,9 @@ describe('sessions', () => {
     const theirs = (await other.find(1))[1] as { resumed: boolean; session: string };
     assert.equal(theirs.resumed, false);
     assert.notEqual(theirs.session, session);
-    const forged = await greeted(cluster, 'bob', { session: `A${session.slice(1)}` });
+    const forged = await greeted(cluster, 'bob', {
+      session: `${session.startsWith('A') ? 'B' : 'A'}${session.slice(1)}`,
+    });
     assert.equal(((await forged.find(1))[1] as { resumed: boolean }).resumed, false);
     assert.equal(resumed.closed, undefined);
     for (const client of [resumed, other, forged]) client.end();
