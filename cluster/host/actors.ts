@@ -111,13 +111,6 @@ export class Actors {
     this.#frozen = new Map();
   }
 
-  /** Bytes waiting for a checkpoint. */
-  get pendingBytes(): number {
-    let bytes = 0;
-    for (const value of this.#saved.values()) bytes += value.length;
-    return bytes;
-  }
-
   /** Puts idle actors back, the longest unused first, until at most `maxActive` are left. */
   passivate(maxActive: number): number {
     const excess = this.#active.size - maxActive;

@@ -19,13 +19,14 @@ export type EffectWorker = { run(effect: { id: string; request: WebhookRequest }
 const MAX_RUNNING = 1_000; // Per partition: the worker queues them by its own limits, and they wait in memory meanwhile.
 
 export class EffectService {
-  readonly #outbox: () => Outbox;
+  readonly #outbox: () => Outbox | undefined;
   readonly #writer: OwnWriter;
   readonly #worker: EffectWorker;
   readonly #running = new Set<string>();
   #stopped = false;
 
-  constructor(outbox: () => Outbox, writer: OwnWriter, worker: EffectWorker) {
+  /** `outbox` gives none while nothing may leave; `kick` says when it may again. */
+  constructor(outbox: () => Outbox | undefined, writer: OwnWriter, worker: EffectWorker) {
     this.#outbox = outbox;
     this.#writer = writer;
     this.#worker = worker;
@@ -34,7 +35,7 @@ export class EffectService {
   /** There may be new effects. */
   kick(): void {
     if (this.#stopped) return;
-    for (const { id, request } of this.#outbox().effects(MAX_RUNNING)) {
+    for (const { id, request } of this.#outbox()?.effects(MAX_RUNNING) ?? []) {
       if (!this.#running.has(id) && this.#running.size < MAX_RUNNING) void this.#run(id, request);
     }
   }
@@ -55,6 +56,8 @@ export class EffectService {
   }
 
   #forgetDone(): void {
-    for (const id of this.#running) if (!this.#outbox().effect(id)) this.#running.delete(id);
+    const outbox = this.#outbox();
+    if (!outbox) return;
+    for (const id of this.#running) if (!outbox.effect(id)) this.#running.delete(id);
   }
 }

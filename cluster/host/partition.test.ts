@@ -35,6 +35,8 @@ class Cluster {
   readonly replies = new Map<number, { status: number; value: unknown }>();
   readonly logs = new Map<string, Promise<PartitionLog>>();
   effects: EffectWorker = { run: async () => ({ outcome: 'done', status: 204, body: '', attempts: 1 }) };
+  /** Checkpoints pause until it resolves. */
+  gate: Promise<void> | undefined;
   host!: Host;
   #frames = new Map<string, number>();
   #number = 0;
@@ -69,7 +71,7 @@ class Cluster {
       registry: new Registry(),
       effects: this.effects,
       openLog: this.openLog,
-      pause: () => pause(),
+      pause: () => this.gate ?? pause(),
     });
     await this.host.start();
     return this.host;
@@ -332,5 +334,54 @@ test('a full log: nothing is lost, and after trimming the partition can still be
   await (await cluster.openLog(partition)).trim(2);
   await cluster.start();
   assert.deepEqual(((await cluster.query(`counter:${here}`, 'value')) as number[])[0], accepted);
+  await cluster.host.stop();
+});
+
+test('between a throw and the fold taken anew nothing of the void one is seen, sent or kept', async () => {
+  const cluster = new Cluster();
+  await cluster.start({ checkpointCommands: 1 as never });
+  const key = Array.from({ length: 99 }, (_, i) => `x${i}`).find(
+    (name) => placeOf(`counter:${name}`) === placeOf('rogue:r'),
+  ) as string;
+  const far = Array.from({ length: 99 }, (_, i) => `y${i}`).find(
+    (name) => placeOf(`counter:${name}`) !== placeOf('rogue:r'),
+  ) as string;
+  let open = () => {};
+  cluster.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  await cluster.ask(add(key, 100)); // Begins a checkpoint, which stays at the gate: the rewind has to wait for it.
+  const move = (amount: number) => ({ ref: `counter:${key}`, command: 'move', fields: { to: far, amount } });
+  const moved = cluster.append(move(5));
+  const thrown = cluster.append(rogue('sendThenThrow', { to: far, amount: 900 }));
+  await Promise.all([moved, thrown]);
+  for (let turn = 0; turn < 50; turn++) await pause();
+  const seen = cluster.query('rogue:r', 'value');
+  for (let turn = 0; turn < 50; turn++) await pause();
+  cluster.gate = undefined;
+  open();
+  assert.equal(await seen, 0, 'the question waits for the fold without the record');
+  assert.deepEqual(await cluster.ask(move(7)), [[88]]);
+  await until(async () => ((await cluster.query(`counter:${far}`, 'value')) as number[])[1] === 2);
+  assert.deepEqual(await cluster.query(`counter:${far}`, 'value'), [12, 2, [5, 7]]);
+  await cluster.host.stop();
+});
+
+test('a stop between a throw and the fold taken anew keeps nothing of the void one', async () => {
+  const cluster = new Cluster();
+  await cluster.start({ checkpointCommands: 1 as never });
+  let open = () => {};
+  cluster.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  await cluster.ask(rogue('add', { amount: 3 }));
+  await cluster.append(rogue('changeThenThrow'));
+  for (let turn = 0; turn < 50; turn++) await pause();
+  const stopped = cluster.host.stop();
+  cluster.gate = undefined;
+  open();
+  await stopped;
+  await cluster.start();
+  assert.equal(await cluster.query('rogue:r', 'value'), 3);
   await cluster.host.stop();
 });

@@ -21,6 +21,7 @@ import { Fold, type FoldSettings, HandlerFault, MissedSkip, shortReason } from '
 import { type CheckpointResult, takeCheckpoint } from './fold-checkpoint.ts';
 import type { HostMetrics } from './host-metrics.ts';
 import type { Kinds } from './kinds.ts';
+import type { Outbox } from './outbox.ts';
 import { encodeEpoch } from './own-record.ts';
 import { isRetryable, OwnWriter } from './own-writer.ts';
 import { answerQuery } from './queries.ts';
@@ -92,6 +93,7 @@ export class Partition {
   #log!: PartitionLog;
   #store!: CheckpointStore;
   #fold!: Fold;
+  /** None between a throw and the fold that is taken anew. */
   #reader: Reader | undefined;
   #epoch = 0;
   #epochSequence = 0;
@@ -171,7 +173,7 @@ export class Partition {
     this.#stopServices();
     for (const waiting of this.#waiting.splice(0)) waiting.answer(new ProtocolError('moving'));
     await this.#checkpointing;
-    if (checkpoint && this.#state === 'live') await this.#takeCheckpoint();
+    if (checkpoint && this.#state === 'live' && !this.#isVoid) await this.#takeCheckpoint();
     await this.#store?.close();
   }
 
@@ -197,8 +199,19 @@ export class Partition {
     if (this.#state !== 'live' || this.#stopped) return Promise.reject(new ProtocolError('moving'));
     // While a rewound fold catches up, what was released once must not be unseen.
     const wanted = Math.max(request.minSequence ?? 0, this.#releasedUpTo);
-    if (wanted <= this.#fold.head.sequence) return Promise.resolve().then(() => answerQuery(this.#fold, request));
+    if (!this.#isVoid && wanted <= this.#fold.head.sequence)
+      return Promise.resolve().then(() => answerQuery(this.#fold, request));
     return this.#waitFor(request, wanted);
+  }
+
+  /** A handler threw: what this fold holds must neither be seen, sent nor kept. */
+  get #isVoid(): boolean {
+    return this.#reader === undefined;
+  }
+
+  /** What may leave now: nothing of a void fold, and nothing behind a skip that was not read back. */
+  #releasable(): Outbox | undefined {
+    return this.#isVoid || this.#unconfirmed.size > 0 ? undefined : this.#fold.outbox;
   }
 
   /** Once a second: heads of changed topics, the log's fill, a checkpoint if one is due. */
@@ -280,7 +293,7 @@ export class Partition {
     void this.#health.refresh();
     this.#writer = new OwnWriter(this.#log, clock, this.#epoch, (error) => this.#halt(error));
     this.#timers = new TimerService(() => this.#fold, this.#writer, clock);
-    this.#effects = new EffectService(() => this.#fold.outbox, this.#writer, effects);
+    this.#effects = new EffectService(() => this.#releasable(), this.#writer, effects);
   }
 
   #stopServices(): void {
@@ -355,6 +368,7 @@ export class Partition {
   /** Outputs leave, wait for a skip to be read back, or have left already. */
   #let(): void {
     const { outputs, replies, confirmedSkips, head } = this.#fold;
+    const wasHeld = this.#unconfirmed.size > 0;
     for (const skip of confirmedSkips) this.#unconfirmed.delete(skip);
     confirmedSkips.length = 0;
     const released = { sequence: outputs.sequence, edge: outputs.edge, replies, events: [...outputs.events.values()] };
@@ -368,6 +382,9 @@ export class Partition {
     for (const held of this.#held) this.#releaser.release(held, figures, head.generation);
     this.#held.length = 0;
     if (head.sequence > this.#releasedUpTo) this.#releasedUpTo = head.sequence;
+    if (!wasHeld) return;
+    this.#kickSenders();
+    this.#effects.kick();
   }
 
   #figures(): ReplyFigures {
@@ -419,7 +436,7 @@ export class Partition {
       to,
       epoch: this.#epoch,
       clock,
-      outbox: () => this.#fold.outbox,
+      outbox: () => this.#releasable(),
       openLog,
       onSent: (upTo) => this.#writer.write({ type: 'sent', to, upTo }),
       onProblem: (error) => this.#halt(error),

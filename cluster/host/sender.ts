@@ -21,7 +21,8 @@ export type SenderSettings = {
   readonly to: string;
   readonly epoch: number;
   readonly clock: Clock;
-  readonly outbox: () => Outbox;
+  /** Undefined while nothing may leave; `kick` says when it may again. */
+  readonly outbox: () => Outbox | undefined;
   readonly openLog: (partition: string) => Promise<PartitionLog>;
   /** The destination holds everything up to and with this item. */
   readonly onSent: (upTo: number) => void;
@@ -81,7 +82,7 @@ export class Sender {
     const log = await openLog(to);
     if (log !== this.#log) this.#beginIn(log);
     if (this.#chain === undefined) await this.#findChain(log);
-    const items = consecutive(outbox().pending(to, this.#sentUpTo, MAX_FRAME));
+    const items = consecutive(outbox()?.pending(to, this.#sentUpTo, MAX_FRAME) ?? []);
     const first = items[0];
     if (!first || this.#stopped) return false;
     await this.#demandRoom(log);

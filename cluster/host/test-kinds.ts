@@ -15,6 +15,7 @@ export const rogue = defineActor({
   commands: {
     add: { roles: ['user'], fields: { amount }, reply: { value } },
     changeThenThrow: { roles: ['user'], fields: {}, reply: {} },
+    sendThenThrow: { roles: ['user'], fields: { to: text(128), amount: int(1, 1_000) }, reply: {} },
     changeThenRefuse: { roles: ['user'], fields: {}, reply: {} },
     readClock: { roles: ['user'], fields: {}, reply: {} },
     wrongReply: { roles: ['user'], fields: {}, reply: { value: int(0, 1) } },
@@ -41,6 +42,11 @@ export const rogue = defineActor({
     changeThenThrow(state) {
       state.value = -1;
       throw new Error('after a change');
+    },
+    sendThenThrow(state, { to, amount: by }, ctx) {
+      state.value = -1;
+      ctx.send(`counter:${to}`, 'receive', { amount: by });
+      throw new Error('after a send');
     },
     changeThenRefuse(state, _, ctx) {
       state.value = -1;
